@@ -51,11 +51,11 @@ FAULTS: dict[str, Fault] = {
     "one-bad-id": Fault(one_bad_id.put_back, 0, (must.OUTLIVED, must.MEMORY)),
     "stale-references": Fault(stale_references.put_back, 3, (must.STALE,)),
     "no-sweep": Fault(no_sweep.put_back, 7, (must.OUTLIVED,)),
-    "looks-for-ever": Fault(looks_for_ever.put_back, 29, (must.WRONG_STATE,)),
+    "looks-for-ever": Fault(looks_for_ever.put_back, 23, (must.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (must.STALE,)),
     "believed-word": Fault(believed_word.put_back, 0, (must.LEAKED,)),
     "early-pod": Fault(early_pod.put_back, 4, (must.UNMARKED,)),
-    "adopted-unmarked": Fault(adopted_unmarked.put_back, 44, (must.UNMARKED,)),
+    "adopted-unmarked": Fault(adopted_unmarked.put_back, 113, (must.UNMARKED,)),
     "lost-mark": Fault(lost_mark.put_back, 242, (must.WRONG_STATE,)),
     "ignored-mark": Fault(ignored_mark.put_back, 93, (must.LEAKED, must.OUTLIVED, must.NOT_FULL)),
 }

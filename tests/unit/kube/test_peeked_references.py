@@ -8,6 +8,7 @@ import pytest
 
 from vk_provider.jsontypes import Json
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kube.services import ServiceEnvironment
 
 NO_CLIENT: Any = None
 """Nothing is to be asked."""
@@ -20,7 +21,7 @@ def build_pod(**spec: Any) -> Json:
 
 @pytest.fixture
 async def store() -> Any:
-    store = ReferenceStore(NO_CLIENT)
+    store = ReferenceStore(NO_CLIENT, ServiceEnvironment(NO_CLIENT))
     store.services.synced.set()
     yield store
     store.release("u-1")
