@@ -171,6 +171,7 @@ async def test_a_store_that_cannot_be_used_costs_nothing_that_the_machine_image_
     assert site.own in said and site.reference not in said
     device = instance.loops[0]
     await site.build(device)
+    run("e2fsck", "-f", "-p", device)  # tune2fs wants it of a file system that was mounted since
     run("tune2fs", "-U", find_uuid(NONCE), device)
     mount = instance.root.parent / "broken"
     mount.mkdir()
