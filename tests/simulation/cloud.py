@@ -55,6 +55,7 @@ class CloudFaults:
     partial:   a launch brings fewer instances than were asked for, a start finds capacity for some
     marks:     tags are not taken, or nobody hears whether they were
     blind:     IDs that answers lack although the instances exist; all_blind: answers lack everything
+    is_spared: which of `blind` are shown nevertheless
     stale:     answers show what was terminated as running
     boots:     (probability of a boot that never ends, seconds that the others take)
     """
@@ -68,6 +69,7 @@ class CloudFaults:
     marks: float = 0.0
     blind: set[str] = field(default_factory=set)
     all_blind: bool = False
+    is_spared: Callable[[str], bool] = lambda instance_id: False
     stale: bool = False
     failed_boots: float = 0.0
     boot_s: tuple[float, float] = (5.0, 15.0)
@@ -263,7 +265,8 @@ class CloudServer:
         return [
             self._show(each)
             for each in instances
-            if each.instance_id not in self.faults.blind and self.ran[each.instance_id][0] <= newest
+            if (each.instance_id not in self.faults.blind or self.faults.is_spared(each.instance_id))
+            and self.ran[each.instance_id][0] <= newest
         ]
 
     def _show(self, instance: Instance) -> Instance:

@@ -33,6 +33,7 @@ class Trouble:
         self._network, self._server = network, network.server
         self._cloud, self._fleet, self._cluster = cloud, fleet, cluster
         self._truth, self._rng = truth, rng
+        cloud.faults.is_spared = self._is_unnamed
 
     # --- of the API server -------------------------------------------------------------------------------------------
 
@@ -91,6 +92,15 @@ class Trouble:
         instance_id = self._pick_instance(pick)
         self._cloud.faults.blind.add(instance_id)
         outside_later(seconds, self._cloud.faults.blind.discard, instance_id)
+
+    def _is_unnamed(self, instance_id: str) -> bool:
+        """Whether a cloud whose listings do not lag would hide the only trace of a pod: the instance that was given a
+        pod whose status has not named it yet."""
+        agent = self._truth.fleet.agents.get(instance_id)
+        pod = self._truth.find(agent.core.uid) if agent is not None and agent.core.uid else None
+        if self._cloud.listing_lag_s or agent is None or pod is None:
+            return False
+        return bool((pod.get("status") or {}).get("hostIP") != agent.instance.primary_ip)
 
     def do_all_blind(self, seconds: float) -> None:
         self._cloud.faults.all_blind = True
