@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from vk_provider.jsontypes import Json
@@ -52,7 +51,8 @@ class PodReferences:
     @property
     def is_empty(self) -> bool:
         """Whether the pod refers to nothing that has to be read."""
-        return self == _refer_to_nothing(self.service_account)
+        found = (self.config_maps, self.secrets, self.tokens, self.trust_bundles, self.pod_certificates)
+        return not (any(found) or self.runtime_class)
 
     @property
     def access(self) -> tuple[Any, ...]:
@@ -71,9 +71,6 @@ def find_references(pod: Json) -> PodReferences:
     pull_secrets = tuple(
         dict.fromkeys(entry["name"] for entry in spec.get("imagePullSecrets") or [] if entry.get("name"))
     )
-    account = spec.get("serviceAccountName") or "default"
-    if found.is_empty and not pull_secrets and not spec.get("runtimeClassName"):
-        return _refer_to_nothing(account)
     return PodReferences(
         config_maps=frozenset(found.config_maps),
         secrets=frozenset({*found.secrets, *pull_secrets}),
@@ -81,14 +78,9 @@ def find_references(pod: Json) -> PodReferences:
         runtime_class=spec.get("runtimeClassName") or "",
         trust_bundles=frozenset(found.trust_bundles),
         pod_certificates=frozenset(found.pod_certificates),
-        service_account=account,
+        service_account=spec.get("serviceAccountName") or "default",
         image_pull_secrets=pull_secrets,
     )
-
-
-@lru_cache(maxsize=64)
-def _refer_to_nothing(account: str) -> PodReferences:
-    return PodReferences(service_account=account)
 
 
 def trust_bundle_key(source: Json) -> str:
@@ -109,10 +101,6 @@ class _Collector:
         self.tokens: set[tuple[str, int]] = set()
         self.trust_bundles: set[TrustBundleReference] = set()
         self.pod_certificates: set[PodCertificateReference] = set()
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.config_maps or self.secrets or self.tokens or self.trust_bundles or self.pod_certificates)
 
     def add_environment(self, container: Json) -> None:
         for source in container.get("envFrom") or []:

@@ -10,6 +10,7 @@ from vk_provider.cloud.base import InstancePage, LaunchRequest
 from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.cloud import SimulatedCloud
 from vk_provider.cloud.simulated.config import SimulationConfig
+from vk_provider.cloud.wrapped import WrappedCloud
 from vk_provider.errors import CloudError, CloudRequestError, CloudThrottledError
 
 PAGES = 4
@@ -21,19 +22,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "AGAIN_MAX_S", 0.02)
 
 
-class Calls:
-    """The cloud's listing; `problems` are raised in turn by pages after the first."""
+class Calls(WrappedCloud):
+    """A cloud whose pages after the first raise `problems` in turn."""
 
     def __init__(self, cloud: SimulatedCloud, *problems: CloudError) -> None:
+        super().__init__(cloud)
         self.pages: list[str] = []
-        self._problems, self._original = list(problems), cloud.list_page
-        cloud.list_page = self._call  # type: ignore[method-assign]
+        self._problems = list(problems)
 
-    async def _call(self, page: str = "") -> InstancePage:
+    async def list_page(self, page: str = "") -> InstancePage:
         self.pages.append(page)
         if page and self._problems:
             raise self._problems.pop(0)
-        return await self._original(page)
+        return await self._inner.list_page(page)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ async def test_a_page_that_fails_is_asked_for_again_and_those_before_it_are_not(
     cloud: SimulatedCloud, problem: CloudError
 ) -> None:
     calls = Calls(cloud, problem, problem, problem)
-    assert len(await list_owned(cloud)) == PAGES
+    assert len(await list_owned(calls)) == PAGES
     assert calls.pages.count("") == 1 and len(calls.pages) == PAGES + 3
 
 
@@ -63,5 +64,5 @@ async def test_a_listing_fails_when_a_page_does_for_long_or_is_refused(
     problem = CloudRequestError("InvalidParameterValue: NextToken") if patience_s else CloudError("InternalError")
     calls = Calls(cloud, problem)
     with pytest.raises(type(problem)):
-        await list_owned(cloud)
+        await list_owned(calls)
     assert len(calls.pages) == 2
